@@ -5,7 +5,7 @@ use mesh_tests::{
     lanes::{Bug, Tally, run},
 };
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 100;
 
 #[test]
 fn connections_keep_their_order_and_their_rights_whatever_lanes_do() {

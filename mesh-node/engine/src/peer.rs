@@ -12,6 +12,7 @@ use mesh_proto::{Ability, view::Runner};
 use crate::{
     PathReport, Port, Reason,
     drop::Drops,
+    lane::LaneIx,
     limit::{self, Bucket, Limit, Rate},
     path::{Around, Link, Site},
     peers::Lanes,
@@ -82,6 +83,8 @@ pub(crate) struct ActiveState {
     staged: Queue,
     initiation: Option<SentInitiation>,
     pub(crate) lanes: Option<Box<Lanes>>,
+    /// The other end's index of the first lane's tunnel: it changes only when that runner starts anew, or was idle.
+    pub(crate) theirs: Option<TunnelIx>,
     pub(crate) copies: Copies,
 }
 
@@ -94,6 +97,7 @@ impl Default for ActiveState {
             staged: Queue::default(),
             initiation: None,
             lanes: None,
+            theirs: None,
             copies: Copies::default(),
         }
     }
@@ -153,6 +157,13 @@ impl Peer {
     #[inline]
     pub(crate) fn lanes(&self) -> Option<&Lanes> {
         self.active.as_ref()?.lanes.as_deref()
+    }
+
+    /// Whether an initiation of it can be one for a further lane: the first lane has a tunnel, and its indices say the lane. (An
+    /// older agent may have taken the place of one with lanes while the coordinator is away.)
+    pub(crate) fn speaks_of_lanes(&self) -> bool {
+        let theirs = self.active.as_ref().and_then(|active| active.theirs);
+        self.runner.can.has(Ability::Lanes) && theirs.is_some_and(|theirs| theirs.lane() == LaneIx::FIRST)
     }
 
     /// Its active state, which is made if there is none.

@@ -163,11 +163,6 @@ impl Tunnel {
         [self.session_age(), answered].into_iter().flatten().min()
     }
 
-    /// Whether there is a session that nothing but the loss of the other end's renews.
-    pub(crate) fn is_young(&self) -> bool {
-        self.session_age().is_some_and(|age| age + ANSWER < REKEY)
-    }
-
     /// Whether packets can be sealed. Only [`Self::tick`] ends a session.
     pub(crate) fn has_session(&self) -> bool {
         self.session_age().is_some()

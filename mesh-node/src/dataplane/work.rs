@@ -126,16 +126,16 @@ impl Worker {
         let mut orders = std::mem::take(&mut self.io.orders);
         for (lane, order) in orders.drain(..) {
             match order.packet() {
-                Some(_) => next = Some((lane, order)),
+                Some((_, waits)) => next = Some((lane, order, waits)),
                 None => self.lanes.command(lane, order),
             }
         }
         self.io.orders = orders;
         match next {
-            Some((lane, order)) => {
+            Some((lane, order, waits)) => {
                 self.hand_over(
                     port,
-                    Waiting { lane, order, packet: (bytes, len), segments, moves: moved && moves },
+                    Waiting { lane, order, packet: (bytes, len), segments, moves: waits || moved && moves },
                     false,
                 );
             }

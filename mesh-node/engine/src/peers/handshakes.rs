@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use mesh_proto::Ability;
-
 use super::{Peers, lanes::draw};
 use crate::{
     Event, Reason, Sink,
@@ -36,8 +34,7 @@ impl Peers {
                 }
                 let runner = self.initiator(back, datagram, route, cx)?;
                 let lane = tunnel::sender(datagram).map_or(LaneIx::FIRST, TunnelIx::lane);
-                // An older agent's indices say nothing of lanes.
-                if lane != LaneIx::FIRST && self.list[runner].runner.can.has(Ability::Lanes) {
+                if lane != LaneIx::FIRST && self.list[runner].speaks_of_lanes() {
                     return self.initiate_lane(lane, runner, back, datagram, cx).map(|()| runner);
                 }
                 (runner, Some(mac))
@@ -54,6 +51,10 @@ impl Peers {
                     return Err(Reason::HandshakeLimited);
                 }
                 if index.lane() != LaneIx::FIRST {
+                    // An older agent answers by the one tunnel that it has.
+                    if tunnel::sender(datagram).map(TunnelIx::lane) != Some(index.lane()) {
+                        return Err(Reason::HandshakeRejected);
+                    }
                     return self.pass_on(index, runner, back, datagram, cx).map(|()| runner);
                 }
                 (runner, None)
@@ -66,7 +67,6 @@ impl Peers {
                 (runner, None)
             }
         };
-        let young = self.list[runner].tunnel.as_ref().is_some_and(|tunnel| tunnel.is_young());
         self.tick_one(runner, true, cx);
         self.wake(runner, cx.now);
         let mut reply = [0; CONTROL];
@@ -77,6 +77,14 @@ impl Peers {
             }
             other => other?,
         };
+        if !matches!(outcome, Outcome::Cookie) {
+            let theirs = tunnel::sender(datagram);
+            let before = std::mem::replace(&mut self.list[runner].active().theirs, theirs);
+            if before.is_some() && before != theirs {
+                // The runner has started anew: its earlier sessions are gone.
+                self.renew_lanes(runner, cx);
+            }
+        }
         let peer = &mut self.list[runner];
         if let (Some(mac), Some(tunnel)) = (initiation, &peer.tunnel) {
             self.admissions.answered(mac, tunnel.index());
@@ -91,10 +99,6 @@ impl Peers {
                     peer.active().copies.responded(mac, &reply[..len], back.to, cx.now);
                 }
                 self.outbox.send(back, &reply[..len], cx.sink);
-                if young {
-                    // Nothing renews such a session: perhaps the runner has started anew.
-                    self.renew_lanes(runner, cx);
-                }
             }
             Outcome::Session(len) => {
                 if let Some(mac) = tunnel::mac(datagram) {

@@ -32,6 +32,9 @@ const WINDOW: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// After this long without a packet a lane isn't worth a handshake.
+const UNUSED: Duration = Duration::from_secs(20);
+
 /// The further lanes of a runner.
 #[derive(Default)]
 pub(crate) struct Lanes {
@@ -41,6 +44,8 @@ pub(crate) struct Lanes {
     since: Option<Instant>,
     /// When lanes were asked for last.
     asked: Option<Instant>,
+    /// When a further lane has carried something last.
+    used: Option<Instant>,
     /// For [`INITIATIONS`] of further lanes, authentic or not.
     initiations: Bucket,
 }
@@ -125,12 +130,17 @@ impl Peers {
     }
 
     /// The runner may have lost its sessions, or the path is silent: the first lane carries everything until each other lane
-    /// has made a handshake.
+    /// has made a handshake. Lanes that are idle are closed.
     pub(super) fn renew_lanes<S: Sink>(&mut self, runner: RunnerIx, cx: &mut Cx<'_, S>) {
-        if self.list[runner].lanes().is_some_and(|lanes| lanes.up() != LaneSet::FIRST) {
-            let lanes = self.list[runner].active().lanes.get_or_insert_default();
+        let lanes = self.list[runner].active().lanes.as_deref_mut();
+        let Some(lanes) = lanes.filter(|lanes| lanes.up() != LaneSet::FIRST) else { return };
+        if lanes.used.is_some_and(|then| cx.now.saturating_duration_since(then) < UNUSED) {
             lanes.asked = Some(cx.now);
-            self.ask_for_lanes(runner, |state| matches!(state, State::Up(_)), cx);
+            return self.ask_for_lanes(runner, |state| matches!(state, State::Up(_)), cx);
+        }
+        for index in std::mem::take(&mut lanes.states).iter().filter_map(|state| state.index()) {
+            self.by_tunnel.remove(&index);
+            cx.sink.order(index.lane(), Order(Errand::Close(index)));
         }
     }
 
@@ -241,7 +251,9 @@ impl Peers {
         if self.list[runner].is_failing() {
             self.list[runner].want(cx.now);
         }
-        let tunnel = self.list[runner].lanes()?.states.get(usize::from(lane.0))?.index()?;
+        let lanes = self.list[runner].active().lanes.as_deref_mut()?;
+        lanes.used = Some(cx.now);
+        let tunnel = lanes.states.get(usize::from(lane.0))?.index()?;
         let id: RunnerId = self.list[runner].runner.id;
         let mut ready = self.ready(runner)?;
         ready.note_question(unit, cx.now);
@@ -266,6 +278,9 @@ impl Peers {
         let runner = *self.by_tunnel.get(&index).ok_or_else(|| self.unknown_session(index, cx.now))?;
         let peer = &mut self.list[runner];
         peer.tunnel.iter_mut().for_each(|tunnel| tunnel.note_answer());
+        if let Some(lanes) = peer.active().lanes.as_deref_mut() {
+            lanes.used = Some(cx.now);
+        }
         Self::note_life(peer, cx);
         self.note_data(runner, back, bytes, cx);
         Ok(runner)

@@ -67,6 +67,8 @@ impl Peers {
         if !is_near || pauses || self.moves.all.len() >= MOST || !self.list[runner].can_pong {
             return false;
         }
+        // The packet of an earlier one was dropped meanwhile.
+        self.forget_moves(port);
         self.moves.last += 1;
         let number = self.moves.last;
         self.moves.all.push(Move { port, flow, number, since: cx.now });
