@@ -7,7 +7,7 @@ use std::{
 
 use mesh_proto::{InstanceId, PrivateKey, RelayId, RunnerId};
 
-use self::core::Core;
+use self::{core::Core, from_tun::Place};
 use crate::{
     Denied, Failing, Hop, InstanceReport, Map, News, PeerReport, PinMemory, Port, Reason, Report, Sink, Switches,
     cx::Cx,
@@ -69,7 +69,7 @@ impl Engine {
     /// overwritten. Returns the number of segments, which is what the work is proportional to.
     pub fn handle_tun(&mut self, from: Port, bytes: &mut [u8], now: Instant, sink: &mut impl Sink) -> usize {
         let (core, mut cx) = self.begin(now, sink);
-        match core.take_from_tun(from, bytes, None, &mut cx) {
+        match core.take_from_tun(from, bytes, Place::Read, &mut cx) {
             Ok(segments) => segments,
             Err(reason) => {
                 cx.drops.count(reason);
@@ -96,7 +96,7 @@ impl Engine {
     pub fn handle_again(&mut self, from: Port, runner: RunnerId, bytes: &mut [u8], now: Instant, sink: &mut impl Sink) {
         let (core, mut cx) = self.begin(now, sink);
         let runner = core.map.route.runner(runner).ok_or(Reason::RunnerGone);
-        if let Err(reason) = runner.and_then(|runner| core.take_from_tun(from, bytes, Some(runner), &mut cx)) {
+        if let Err(reason) = runner.and_then(|runner| core.take_from_tun(from, bytes, Place::Again(runner), &mut cx)) {
             cx.drops.count(reason);
         }
     }
@@ -245,6 +245,13 @@ impl Engine {
             connections: core.flows.standing(),
             pairs: core.flows.pairs().collect(),
         }
+    }
+
+    /// The first lane's tunnel to a runner is lost.
+    #[cfg(test)]
+    pub(crate) fn forget_first_lane(&mut self, runner: RunnerId) {
+        let runner = self.core.map.route.runner(runner).expect("a runner");
+        self.core.peers.forget_first_lane(runner);
     }
 
     /// How many packets were dropped for this reason.

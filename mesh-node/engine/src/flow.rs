@@ -12,6 +12,7 @@ mod expire;
 mod hash;
 mod kept_syns;
 mod lanes;
+mod loads;
 mod pairs;
 mod pins;
 mod resolve;

@@ -11,7 +11,7 @@ pub(crate) trait Ix: Copy {
     fn position(self) -> usize;
 }
 
-use crate::lane::{LANES, LaneIx};
+use crate::lane_set::{LANES, LaneIx};
 
 macro_rules! indices {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(

@@ -5,9 +5,6 @@
 //! each [`Order`] says where its packet goes. Like the engine it is sans-IO, and its owner passes orders and [`News`] on in
 //! their order.
 
-mod order;
-mod set;
-
 use std::{
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
@@ -15,14 +12,6 @@ use std::{
 
 use mesh_proto::{PrivateKey, PublicKey};
 
-pub(crate) use self::{
-    order::{Course, Errand, Message, Said},
-    set::LaneSet,
-};
-pub use self::{
-    order::{LaneSink, News, Order},
-    set::{LANES, LaneIx},
-};
 use crate::{
     Datagrams, Event, Hop, Port, Reason, Sink, UDP_BUFFER,
     coalesce::Coalescer,
@@ -31,7 +20,9 @@ use crate::{
     flow::{Role, Slot},
     hop::Way,
     index::{RunnerIx, TunnelIx},
+    lane_set::LaneIx,
     number::NumberMap,
+    order::{Course, Errand, LaneSink, Message, News, Order, Said},
     outbox::Outbox,
     packet::{Content, Packet},
     peer::TICK,
@@ -45,7 +36,7 @@ use crate::{
 pub struct Lane {
     number: LaneIx,
     identity: Identity,
-    tunnels: NumberMap<TunnelIx, Entry>,
+    tunnels: NumberMap<TunnelIx, Box<Entry>>,
     outbox: Outbox,
     inbox: Coalescer,
     /// The tunnel and the way by which the packets in `inbox` came.
@@ -200,11 +191,8 @@ impl Lane {
 
     fn entry(&mut self, index: TunnelIx, key: &PublicKey, now: Instant) -> &mut Entry {
         let Self { identity, tunnels, .. } = self;
-        tunnels.entry(index).or_insert_with(|| Entry {
-            tunnel: Tunnel::new(identity, key, index, now),
-            way: None,
-            told: false,
-        })
+        let new = || Box::new(Entry { tunnel: Tunnel::new(identity, key, index, now), way: None, told: false });
+        tunnels.entry(index).or_insert_with(new)
     }
 
     fn expect_tick(&mut self, now: Instant) {
@@ -342,7 +330,8 @@ impl Lane {
 
     /// Ticks a tunnel. One without a session, or one that can still come about, is forgotten.
     fn tick(&mut self, index: TunnelIx, now: Instant, sink: &mut impl LaneSink) {
-        let Some(Entry { tunnel, way, .. }) = self.tunnels.get_mut(&index) else { return };
+        let Some(entry) = self.tunnels.get_mut(&index) else { return };
+        let Entry { tunnel, way, .. } = &mut **entry;
         let (mut message, way) = ([0; CONTROL], *way);
         let due = tunnel.tick(&mut message, now);
         let alive = tunnel.asking().is_some_and(|since| now.saturating_duration_since(since) < ASKING)

@@ -12,10 +12,9 @@ use mesh_proto::{Ability, view::Runner};
 use crate::{
     PathReport, Port, Reason,
     drop::Drops,
-    lane::LaneIx,
+    lane_set::LaneIx,
     limit::{self, Bucket, Limit, Rate},
     path::{Around, Link, Site},
-    peers::Lanes,
     search::{Ask, GRACE, Search},
     staged::{Full, Queue, Staged},
     tunnel::{SESSION, Tunnel, TunnelIx},
@@ -23,9 +22,13 @@ use crate::{
 
 mod ask;
 mod copies;
+mod lanes;
 
-pub(crate) use self::ask::{Round, Targets};
 use self::{ask::SentInitiation, copies::Copies};
+pub(crate) use self::{
+    ask::{Round, Targets},
+    lanes::{LaneState, Lanes},
+};
 
 /// How often the tunnels in use are ticked.
 pub(crate) const TICK: Duration = Duration::from_millis(250);

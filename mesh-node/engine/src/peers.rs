@@ -34,7 +34,6 @@ mod probes;
 mod roster;
 mod ticks;
 
-pub(crate) use self::lanes::Lanes;
 use self::{moves::Moves, pings::Tickets};
 
 /// A runner with a handshake that is unanswered for this long is chosen last: two initiations are lost by then.

@@ -24,6 +24,9 @@ use super::{
     streams::Streams,
 };
 
+/// After this many failures of the socket in a row it is considered broken.
+pub(super) const FAILURES: u32 = 1000;
+
 /// The descriptors and their state.
 #[derive(Debug)]
 pub(super) struct Io {

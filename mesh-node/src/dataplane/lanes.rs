@@ -40,6 +40,16 @@ pub(super) fn buffer() -> Buffer {
     vec![0; TUN_BUFFER].into()
 }
 
+/// The packet in hand.
+pub(super) struct Read {
+    /// The TUN that it came from.
+    pub(super) port: Port,
+    /// In bytes.
+    pub(super) length: usize,
+    /// The number of its segments.
+    pub(super) segments: usize,
+}
+
 /// What the data plane's thread tells a lane's.
 enum Job {
     /// An order, and the packet that it is about.
@@ -267,6 +277,8 @@ impl Drop for Lanes {
     fn drop(&mut self) {
         for handle in &mut self.lanes {
             handle.jobs = None;
+            // A thread that has no room to tell of its failure doesn't wait for it.
+            handle.tales = mpsc::channel().1;
             let _ = handle.wake.write(1);
         }
         for handle in &mut self.lanes {

@@ -1,27 +1,21 @@
 //! What the data plane's thread has to do with the other lanes.
 
-use std::{io, net::SocketAddr, time::Instant};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 use mesh_engine::{Datagrams, Port, TUN_BUFFER};
 
 use super::{
     event::DataEvent,
-    lanes::{Tale, Waiting},
+    lanes::{Read, Tale, Waiting},
     worker::Worker,
 };
 
 /// How much is heard of the lanes in one turn.
 const TALES: usize = 128;
-
-/// The packet in hand.
-pub(super) struct Read {
-    /// The TUN that it came from.
-    pub(super) port: Port,
-    /// In bytes.
-    pub(super) length: usize,
-    /// The number of its segments.
-    pub(super) segments: usize,
-}
 
 impl Worker {
     /// Handles what the lanes say.
@@ -53,12 +47,13 @@ impl Worker {
         Ok(())
     }
 
-    fn take_stray(&mut self, (from, local, bytes): (SocketAddr, Option<std::net::IpAddr>, &[u8]), now: Instant) {
+    fn take_stray(&mut self, (from, local, bytes): (SocketAddr, Option<IpAddr>, &[u8]), now: Instant) {
         let received = Datagrams { from: from.into(), local, bytes, stride: bytes.len(), skip: 0 };
         self.engine.handle_udp(&received, now, &mut self.io);
     }
 
-    /// Hands the engine's orders over. `read` is the packet in hand, which goes with an order that is about it. Returns whether that one has to wait.
+    /// Hands the engine's orders over. `read` is the packet in hand, which goes with an order that is about it. Returns whether
+    /// that one has to wait.
     pub(super) fn pass_orders(&mut self, mut read: Option<Read>) -> bool {
         let mut waits = false;
         if self.io.orders.is_empty() {

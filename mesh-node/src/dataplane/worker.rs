@@ -21,14 +21,13 @@ use tokio::sync::oneshot;
 use super::{
     counters::{Counter, Counters},
     event::DataEvent,
-    io::{Io, Reading},
-    lanes::{Buffer, Lanes, buffer},
+    io::{FAILURES, Io, Reading},
+    lanes::{Buffer, Lanes, Read, buffer},
     pings::Pong,
     relay,
     report::{Report, Traffic},
     resolver::Resolver,
     share::Shares,
-    work::Read,
 };
 use crate::sys::{
     epoll::{Poll, Ready},
@@ -56,9 +55,6 @@ pub(super) enum Command {
 /// round trip beside it 15 % longer; with 1, or with 8 super-packets, the stream was slower as well.)
 const DRAIN: usize = 32;
 const RECEIVES: usize = 2;
-
-/// After this many failures of the socket in a row it is considered broken.
-const FAILURES: u32 = 1000;
 
 /// The tokens of the socket and the wake-up for epoll. A TUN's token is its port.
 const UDP: u64 = u64::MAX;

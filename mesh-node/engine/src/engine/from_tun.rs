@@ -13,6 +13,32 @@ use crate::{
     vnet::Vnet,
 };
 
+/// Where the bytes of a packet of a local instance are.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// They were just read.
+    Read,
+    /// They were read earlier, for this runner, and the owner has them in hand again.
+    Again(RunnerIx),
+    /// They were read earlier, and have waited here for a session with this runner.
+    Staged(RunnerIx),
+}
+
+impl Place {
+    /// The runner that a packet has waited for.
+    const fn waited(self) -> Option<RunnerIx> {
+        match self {
+            Self::Read => None,
+            Self::Again(runner) | Self::Staged(runner) => Some(runner),
+        }
+    }
+
+    /// Whether the owner can hand the packet over to a lane.
+    const fn is_in_hand(self) -> bool {
+        !matches!(self, Self::Staged(_))
+    }
+}
+
 /// Where a segment of a local instance goes next.
 enum Next {
     Local(Port),
@@ -20,7 +46,7 @@ enum Next {
 }
 
 impl Core {
-    /// Handles what was read from a TUN. `waited`: it was read earlier, and has waited for a session with this runner.
+    /// Handles what was read from a TUN.
     /// Returns the number of segments.
     ///
     /// # Errors
@@ -30,9 +56,10 @@ impl Core {
         &mut self,
         from: Port,
         bytes: &mut [u8],
-        waited: Option<RunnerIx>,
+        place: Place,
         cx: &mut Cx<'_, S>,
     ) -> Result<usize, Reason> {
+        let waited = place.waited();
         let sender = self.ports.get(from).and_then(|port| port.sender).ok_or(Reason::UnknownPort)?;
         let (vnet, ip) = Vnet::parse(bytes)?;
         let packet = Packet::parse(ip)?;
@@ -80,6 +107,7 @@ impl Core {
                     self.peers.doubt_path(runner, unit.longest(), cx);
                 }
                 if self.peers.has_lanes()
+                    && place.is_in_hand()
                     && !tcp.flags.has(Flags::SYN)
                     && let Some(segments) = self.hand_over(runner, from, &unit, cx)
                 {

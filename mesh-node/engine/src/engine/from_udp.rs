@@ -1,13 +1,13 @@
 //! Datagrams from other runners.
 
-use super::{connect::Classified, core::Core, rejection::Rejection};
+use super::{connect::Classified, core::Core, from_tun::Place, rejection::Rejection};
 use crate::{
     Port, Reason, Sink, UDP_BUFFER,
     cx::Cx,
     flow::{Location, Phase, Target},
     hop::Way,
     index::{DeploymentIx, RunnerIx},
-    lane::LaneIx,
+    lane_set::LaneIx,
     mss,
     packet::{Content, FLAGS, Flags, Packet, Tcp},
     reject_packet::RejectPacket,
@@ -62,7 +62,7 @@ impl Core {
     #[cold]
     fn take_staged<S: Sink>(&mut self, staged: impl IntoIterator<Item = Staged>, runner: RunnerIx, cx: &mut Cx<'_, S>) {
         for mut staged in staged {
-            if let Err(reason) = self.take_from_tun(staged.from, &mut staged.bytes, Some(runner), cx) {
+            if let Err(reason) = self.take_from_tun(staged.from, &mut staged.bytes, Place::Staged(runner), cx) {
                 cx.drops.count(reason);
             }
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     attempt::Attempt,
     end::{End, Location, Phase, Role, Target},
-    lanes::Assigned,
+    loads::Assigned,
     pins::Pin,
 };
 use crate::index::{DeploymentIx, PairIx, PoolIx, ServiceIx};

@@ -15,7 +15,7 @@ use super::{
     entry::{Flow, Resolved},
     hash::{FlowKey, Seeded},
     kept_syns::{KEPT_BYTES, KeptSyns},
-    lanes::Loads,
+    loads::Loads,
     pins::{Found, Pin, PinMemory, Pins},
     resolve::{caller_side, resolve},
     usage::Level,

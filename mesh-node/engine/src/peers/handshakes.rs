@@ -8,7 +8,7 @@ use crate::{
     cx::Cx,
     hop::Way,
     index::RunnerIx,
-    lane::LaneIx,
+    lane_set::LaneIx,
     limit::{Admission, Mac},
     peer::{INITIATIONS, RESPONSES},
     route::Route,

@@ -14,10 +14,10 @@ use crate::{
     cx::Cx,
     hop::Way,
     index::{RunnerIx, TunnelIx},
-    lane::{Course, Errand, LANES, LaneIx, LaneSet, Message, Order},
-    limit::Bucket,
+    lane_set::{LANES, LaneIx, LaneSet},
     number::{NumberMap, Numbers},
-    peer::{INITIATIONS, Peer},
+    order::{Course, Errand, Message, Order},
+    peer::{INITIATIONS, LaneState, Lanes, Peer},
     segment::{self, Unit},
     tunnel::CONTROL,
 };
@@ -27,62 +27,11 @@ use crate::{
 const ENOUGH: usize = 1_000_000;
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// How often lanes are asked for that a runner hasn't answered, and how long it takes to answer: connections are assigned
-/// to lanes only when it is known which ones there are.
+/// How often lanes are asked for that a runner hasn't answered.
 const AGAIN: Duration = Duration::from_secs(60);
-const SETTLE: Duration = Duration::from_secs(1);
 
 /// After this long without a packet a lane isn't worth a handshake.
 const UNUSED: Duration = Duration::from_secs(20);
-
-/// The further lanes of a runner.
-#[derive(Default)]
-pub(crate) struct Lanes {
-    states: [State; LANES],
-    /// The bytes that were carried since then.
-    carried: usize,
-    since: Option<Instant>,
-    /// When lanes were asked for last.
-    asked: Option<Instant>,
-    /// When a further lane has carried something last.
-    used: Option<Instant>,
-    /// For [`INITIATIONS`] of further lanes, authentic or not.
-    initiations: Bucket,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
-    #[default]
-    Closed,
-    Asked(TunnelIx),
-    Up(TunnelIx),
-}
-
-impl State {
-    const fn index(self) -> Option<TunnelIx> {
-        match self {
-            Self::Closed => None,
-            Self::Asked(index) | Self::Up(index) => Some(index),
-        }
-    }
-}
-
-impl Lanes {
-    fn up(&self) -> LaneSet {
-        let all = LaneIx::further(LANES).filter(|lane| matches!(self.states[lane.0 as usize], State::Up(_)));
-        all.fold(LaneSet::FIRST, LaneSet::with)
-    }
-
-    fn is_settled(&self, now: Instant) -> bool {
-        let waits = self.states.iter().any(|state| matches!(state, State::Asked(_)));
-        !waits || self.asked.is_none_or(|then| now.saturating_duration_since(then) >= SETTLE)
-    }
-
-    /// The indices of its tunnels.
-    pub(super) fn indices(&self) -> impl Iterator<Item = TunnelIx> {
-        self.states.iter().filter_map(|state| state.index())
-    }
-}
 
 impl Peers {
     /// Says how many lanes this runner has, with the engine's own.
@@ -125,7 +74,7 @@ impl Peers {
         let may_ask = lanes.asked.is_none_or(|then| cx.now.saturating_duration_since(then) >= AGAIN);
         if lanes.carried >= ENOUGH && may_ask {
             lanes.asked = Some(cx.now);
-            self.ask_for_lanes(runner, |state| state == State::Closed, cx);
+            self.ask_for_lanes(runner, |state| state == LaneState::Closed, cx);
         }
     }
 
@@ -136,7 +85,7 @@ impl Peers {
         let Some(lanes) = lanes.filter(|lanes| lanes.up() != LaneSet::FIRST) else { return };
         if lanes.used.is_some_and(|then| cx.now.saturating_duration_since(then) < UNUSED) {
             lanes.asked = Some(cx.now);
-            return self.ask_for_lanes(runner, |state| matches!(state, State::Up(_)), cx);
+            return self.ask_for_lanes(runner, |state| matches!(state, LaneState::Up(_)), cx);
         }
         for index in std::mem::take(&mut lanes.states).iter().filter_map(|state| state.index()) {
             self.by_tunnel.remove(&index);
@@ -144,13 +93,13 @@ impl Peers {
         }
     }
 
-    fn ask_for_lanes<S: Sink>(&mut self, runner: RunnerIx, which: impl Fn(State) -> bool, cx: &mut Cx<'_, S>) {
+    fn ask_for_lanes<S: Sink>(&mut self, runner: RunnerIx, which: impl Fn(LaneState) -> bool, cx: &mut Cx<'_, S>) {
         let Some(way) = self.list[runner].link.way().filter(|way| !way.to.is_relayed()) else { return };
         for lane in LaneIx::further(self.lanes) {
             let state = self.list[runner].active().lanes.get_or_insert_default().states[lane.0 as usize];
             if which(state) {
                 let index = self.lane_index(runner, lane);
-                self.set_state(runner, lane, State::Asked(index));
+                self.set_state(runner, lane, LaneState::Asked(index));
                 let key = self.list[runner].runner.public_key;
                 cx.sink.order(lane, Order(Errand::Begin(index, key, way)));
             }
@@ -165,11 +114,11 @@ impl Peers {
         }
         let index = draw(&mut self.numbers, &self.by_tunnel, lane);
         self.by_tunnel.insert(index, runner);
-        self.set_state(runner, lane, State::Asked(index));
+        self.set_state(runner, lane, LaneState::Asked(index));
         index
     }
 
-    fn set_state(&mut self, runner: RunnerIx, lane: LaneIx, state: State) {
+    fn set_state(&mut self, runner: RunnerIx, lane: LaneIx, state: LaneState) {
         self.list[runner].active().lanes.get_or_insert_default().states[lane.0 as usize] = state;
     }
 
@@ -317,14 +266,14 @@ impl Peers {
     /// A lane has a session.
     pub(crate) fn note_up(&mut self, index: TunnelIx) {
         if let Some(runner) = self.by_tunnel.get(&index).copied() {
-            self.set_state(runner, index.lane(), State::Up(index));
+            self.set_state(runner, index.lane(), LaneState::Up(index));
         }
     }
 
     /// A lane has forgotten a tunnel.
     pub(crate) fn note_down(&mut self, index: TunnelIx) {
         if let Some(runner) = self.by_tunnel.remove(&index) {
-            self.set_state(runner, index.lane(), State::Closed);
+            self.set_state(runner, index.lane(), LaneState::Closed);
         }
     }
 

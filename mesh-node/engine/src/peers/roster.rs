@@ -9,7 +9,7 @@ use std::{
 
 use mesh_proto::{RelayId, RunnerId};
 
-use super::{Lanes, Peers};
+use super::Peers;
 use crate::{
     Reason, Sink,
     cx::Cx,
@@ -17,7 +17,7 @@ use crate::{
     hop::{Hop, canonical},
     index::{IxVec, RunnerIx, TunnelIx},
     path::Around,
-    peer::{Peer, Round},
+    peer::{Lanes, Peer, Round},
     route::Route,
 };
 

@@ -84,6 +84,11 @@ impl Peers {
         self.wake(runner, cx.now);
     }
 
+    #[cfg(test)]
+    pub(crate) fn forget_first_lane(&mut self, runner: RunnerIx) {
+        self.drop_tunnel(runner);
+    }
+
     fn drop_tunnel(&mut self, runner: RunnerIx) {
         if let Some(tunnel) = self.list[runner].tunnel.take() {
             self.by_tunnel.remove(&tunnel.index());

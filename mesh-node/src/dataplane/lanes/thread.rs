@@ -22,6 +22,7 @@ use crate::{
     dataplane::{
         counters::{Counter, Counters},
         gso::Gso,
+        io::FAILURES,
         report::{LaneReport, Traffic},
     },
     sys::epoll::Poll,
@@ -43,6 +44,8 @@ pub(super) struct Thread {
     jobs: Receiver<Job>,
     wake: Arc<EventFd>,
     report: Arc<Mutex<LaneReport>>,
+    /// Failures of the socket in a row.
+    failures: u32,
 }
 
 /// The socket, and what has to be told.
@@ -90,8 +93,16 @@ impl Thread {
             told: false,
             overflow: 0,
         };
-        let mut thread =
-            Self { lane: Lane::new(lane, key), io, poll, inbox: Inbox::new(UDP_BUFFER), jobs, wake, report };
+        let mut thread = Self {
+            lane: Lane::new(lane, key),
+            io,
+            poll,
+            inbox: Inbox::new(UDP_BUFFER),
+            jobs,
+            wake,
+            report,
+            failures: 0,
+        };
         thread.set_gro(Switches::default());
         Ok(thread)
     }
@@ -145,7 +156,13 @@ impl Thread {
 
     fn receive(&mut self) -> io::Result<()> {
         for _ in 0..RECEIVES {
-            self.io.receive(&mut self.inbox)?;
+            match self.io.receive(&mut self.inbox) {
+                Ok(()) => self.failures = 0,
+                Err(error) => {
+                    self.failures += 1;
+                    return if self.failures < FAILURES { Ok(()) } else { Err(error) };
+                }
+            }
             let now = Instant::now();
             for message in self.inbox.messages() {
                 let Message { from, local, datagrams, stride, truncated } = message;

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::IpAddr};
 use mesh_proto::{Abilities, Ability, Record, RunnerId, view::Runner};
 
 use super::*;
-use crate::{Lane, LaneIx, LaneSink, News, Order, lane::Said, tunnel};
+use crate::{Lane, LaneIx, LaneSink, News, Order, order::Said, tunnel};
 
 /// A lane, the orders that it hasn't carried out, and the news that its engine hasn't heard.
 struct Station {
@@ -280,6 +280,30 @@ fn bulk_goes_by_several_lanes_and_arrives_whole_and_in_order() {
     let now = laned.world.now;
     let drops: Vec<_> = [1, 2].map(|runner| laned.world.engine(runner).report(now).drops).concat();
     assert_eq!(drops.iter().map(|(_, count)| count).sum::<u64>(), 0, "{drops:?}");
+}
+
+#[test]
+fn a_lanes_session_takes_at_most_12_kib() {
+    // Beside it there are a place in a map, and one in the engine's.
+    assert!(size_of::<crate::lane::Entry>() <= 23 << 9, "{}", size_of::<crate::lane::Entry>());
+}
+
+#[test]
+fn what_has_waited_for_the_first_lanes_session_goes_by_the_first_lane() {
+    let mut laned = Laned::new([2, 2]);
+    let at = laned.warm();
+    (2..6).for_each(|number| laned.open(number));
+    (2..6).for_each(|number| laned.send(number, 1, &pattern(number, 1, 30_000)));
+    let by_lane = laned.sent(0);
+    assert!(by_lane[0] > 0);
+    laned.world.sinks[1].delivered.clear();
+    // The first lane's session is lost, and the others are not.
+    laned.world.engine(1).forget_first_lane(RunnerId(2));
+    for number in 2..6 {
+        laned.send(number, 30_001, &pattern(number, 30_001, 20_000));
+    }
+    laned.run();
+    assert_eq!(laned.world.delivered_bytes(20).len(), 4 * 20_000, "{at}");
 }
 
 #[test]
