@@ -5,13 +5,13 @@ use std::{
     ops::{Index, IndexMut},
 };
 
+use crate::lane_set::{LANES, LaneIx};
+
 /// A position in a list.
 pub(crate) trait Ix: Copy {
     fn new(position: usize) -> Self;
     fn position(self) -> usize;
 }
-
-use crate::lane_set::{LANES, LaneIx};
 
 macro_rules! indices {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(

@@ -76,13 +76,13 @@ pub(crate) fn mac(message: &[u8]) -> Option<Mac> {
 /// The tunnel of a data message; `None` for other messages.
 #[inline]
 pub(crate) fn data_index(datagram: &[u8]) -> Option<TunnelIx> {
-    let (header, _) = datagram.split_first_chunk::<8>()?;
-    let is_data = header[..4] == [DATA, 0, 0, 0] && datagram.len() >= OVERHEAD;
-    is_data.then(|| TunnelIx(u32::from_le_bytes([header[4], header[5], header[6], header[7]]) >> 8))
+    let is_data = datagram.starts_with(&[DATA, 0, 0, 0]) && datagram.len() >= OVERHEAD;
+    if is_data { first_index(datagram) } else { None }
 }
 
-/// The sender's tunnel of an initiation or a response.
-pub(crate) fn sender(message: &[u8]) -> Option<TunnelIx> {
+/// The sender's tunnel of an initiation or a response; the receiver's of another message.
+#[inline]
+pub(crate) fn first_index(message: &[u8]) -> Option<TunnelIx> {
     let (header, _) = message.split_first_chunk::<8>()?;
     Some(TunnelIx(u32::from_le_bytes([header[4], header[5], header[6], header[7]]) >> 8))
 }

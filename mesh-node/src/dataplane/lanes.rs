@@ -33,6 +33,9 @@ const ROOM: usize = 32;
 /// Orders without packets that wait beside them.
 const ORDERS: usize = 1024;
 
+// The kernel and the engine tell as many lanes apart.
+const _: () = assert!(mesh_udp::MAX_LANES == mesh_engine::LANES);
+
 /// A buffer for one packet or super-packet.
 pub(super) type Buffer = Box<[u8]>;
 
@@ -126,7 +129,7 @@ impl Lanes {
     /// wait for room.
     pub(super) fn give(&mut self, port: Port, waiting: Waiting, fresh: bool) -> Option<Waiting> {
         let Self { lanes, held, .. } = self;
-        let handle = lanes.get_mut(usize::from(waiting.lane.0).wrapping_sub(1))?;
+        let handle = lanes.get_mut(place(waiting.lane))?;
         let Waiting { lane, order, packet, segments, moves } = waiting;
         if !handle.queue.has_room() || fresh && held.has_waiting(lane) || !handle.push_backlog() {
             return Some(Waiting { lane, order, packet, segments, moves });
@@ -141,7 +144,7 @@ impl Lanes {
     /// The next TUN whose packet has room now.
     pub(super) fn next_with_room(&self) -> Option<Port> {
         let start = |(port, lane): (Port, LaneIx)| {
-            let queue = &self.lanes.get(usize::from(lane.0).wrapping_sub(1))?.queue;
+            let queue = &self.lanes.get(place(lane))?.queue;
             queue.has_room().then(|| (queue.start(port), port))
         };
         self.held.for_room().filter_map(start).min().map(|(_, port)| port)
@@ -157,7 +160,7 @@ impl Lanes {
 
     /// Hands an order over that is about no packet.
     pub(super) fn command(&mut self, lane: LaneIx, order: Order) {
-        let Some(handle) = self.lanes.get_mut(usize::from(lane.0).wrapping_sub(1)) else { return };
+        let Some(handle) = self.lanes.get_mut(place(lane)) else { return };
         if handle.backlog.len() < ORDERS {
             handle.backlog.push_back(order);
             handle.push_backlog();
@@ -194,7 +197,7 @@ impl Lanes {
 
     /// Returns the buffer of some news to its lane.
     pub(super) fn give_back(&mut self, lane: LaneIx, buffer: Buffer) {
-        if let Some(handle) = self.lanes.get_mut(usize::from(lane.0).wrapping_sub(1)) {
+        if let Some(handle) = self.lanes.get_mut(place(lane)) {
             let _ = handle.push(Job::Spare(buffer));
         }
     }
@@ -226,6 +229,11 @@ impl Lanes {
             lane.report.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |report| report.clone())
         })
     }
+}
+
+/// The place of a lane among those that are not the engine's own.
+fn place(lane: LaneIx) -> usize {
+    usize::from(lane.0).wrapping_sub(1)
 }
 
 impl Handle {

@@ -15,7 +15,9 @@ use crate::{
     number::Numbers,
     peers::Peers,
     ports::Ports,
+    segment::split,
     tunnel::Identity,
+    vnet::Vnet,
 };
 
 pub(super) struct Core {
@@ -103,6 +105,15 @@ impl Core {
         self.end_moves(cx);
         self.reject_unreachable(cx);
         self.keep_alive(cx);
+    }
+
+    /// Delivers a packet to a TUN, in segments if the TUN is to get no super-packets.
+    pub(super) fn deliver(&self, to: Port, vnet: Vnet, bytes: &mut [u8], sink: &mut impl Sink) {
+        if vnet.size.is_some() && !self.switches.tun_gso {
+            split(bytes, |segment| sink.deliver(to, segment));
+        } else {
+            sink.deliver(to, bytes);
+        }
     }
 
     /// The TUN of a target, if that is an attached instance.

@@ -9,7 +9,7 @@ use crate::{
     packet::{Content, Flags, Packet, Tcp},
     ports::Sender,
     reject_packet::{RejectPacket, Unreachable},
-    segment::{self, Unit, is_crumbled, is_divisible, split},
+    segment::{self, Unit, is_crumbled, is_divisible},
     vnet::Vnet,
 };
 
@@ -46,8 +46,7 @@ enum Next {
 }
 
 impl Core {
-    /// Handles what was read from a TUN.
-    /// Returns the number of segments.
+    /// Handles what was read from a TUN. Returns the number of segments.
     ///
     /// # Errors
     /// The reason why it was dropped.
@@ -94,11 +93,7 @@ impl Core {
         match next {
             Ok(Next::Local(to)) => {
                 let segments = segment::count(bytes);
-                if vnet.size.is_some() && !self.switches.tun_gso {
-                    split(bytes, |segment| cx.sink.deliver(to, segment));
-                } else {
-                    cx.sink.deliver(to, bytes);
-                }
+                self.deliver(to, vnet, bytes, cx.sink);
                 Ok(segments)
             }
             Ok(Next::Runner(runner)) => {

@@ -10,7 +10,7 @@ use crate::{
     mss,
     order::Said,
     packet::{Content, Flags, Packet},
-    segment::{self, Unit, split},
+    segment::{self, Unit},
     vnet::Vnet,
 };
 
@@ -24,7 +24,9 @@ impl Core {
         cx: &mut Cx<'_, S>,
     ) -> Option<usize> {
         let payload = unit.packet.len - unit.tcp.headers;
-        self.peers.note_load(runner, if unit.size.is_some() { payload } else { 0 }, cx);
+        if unit.size.is_some() {
+            self.peers.note_load(runner, payload, cx);
+        }
         let (lanes, settled) = self.peers.lanes(runner, cx.now);
         let (lane, waits) = match self.flows.lane(lanes, settled, &unit.tcp, payload) {
             Lane::On(LaneIx::FIRST) => return None,
@@ -93,11 +95,7 @@ impl Core {
             mss::lower(&mut bytes[crate::VNET..], tcp.headers, proven);
         }
         let port = self.judge(runner, &packet, &tcp, |_| bytes.to_vec(), cx)?;
-        if vnet.size.is_some() && !self.switches.tun_gso {
-            split(bytes, |segment| cx.sink.deliver(port, segment));
-        } else {
-            cx.sink.deliver(port, bytes);
-        }
+        self.deliver(port, vnet, bytes, cx.sink);
         Ok(())
     }
 }

@@ -33,7 +33,7 @@ impl Peers {
                     return self.respond_again(tunnel, &mac, back, cx);
                 }
                 let runner = self.initiator(back, datagram, route, cx)?;
-                let lane = tunnel::sender(datagram).map_or(LaneIx::FIRST, TunnelIx::lane);
+                let lane = tunnel::first_index(datagram).map_or(LaneIx::FIRST, TunnelIx::lane);
                 if lane != LaneIx::FIRST && self.list[runner].speaks_of_lanes() {
                     return self.initiate_lane(lane, runner, back, datagram, cx).map(|()| runner);
                 }
@@ -52,7 +52,7 @@ impl Peers {
                 }
                 if index.lane() != LaneIx::FIRST {
                     // An older agent answers by the one tunnel that it has.
-                    if tunnel::sender(datagram).map(TunnelIx::lane) != Some(index.lane()) {
+                    if tunnel::first_index(datagram).map(TunnelIx::lane) != Some(index.lane()) {
                         return Err(Reason::HandshakeRejected);
                     }
                     return self.pass_on(index, runner, back, datagram, cx).map(|()| runner);
@@ -78,7 +78,7 @@ impl Peers {
             other => other?,
         };
         if !matches!(outcome, Outcome::Cookie) {
-            let theirs = tunnel::sender(datagram);
+            let theirs = tunnel::first_index(datagram);
             let before = std::mem::replace(&mut self.list[runner].active().theirs, theirs);
             if before.is_some() && before != theirs {
                 // The runner has started anew: its earlier sessions are gone.

@@ -17,7 +17,7 @@ use crate::{
     lane_set::{LANES, LaneIx, LaneSet},
     number::{NumberMap, Numbers},
     order::{Course, Errand, Message, Order},
-    peer::{INITIATIONS, LaneState, Lanes, Peer},
+    peer::{INITIATIONS, LaneState, Peer},
     segment::{self, Unit},
     tunnel::CONTROL,
 };
@@ -45,10 +45,6 @@ impl Peers {
         self.lanes > 1
     }
 
-    fn can_use_lanes(&self, runner: RunnerIx) -> bool {
-        self.has_lanes() && self.list[runner].runner.can.has(Ability::Lanes)
-    }
-
     /// The lanes by which a runner can be sent packets, and whether connections may be assigned to them now.
     #[inline]
     pub(crate) fn lanes(&self, runner: RunnerIx, now: Instant) -> (LaneSet, bool) {
@@ -62,10 +58,10 @@ impl Peers {
 
     /// Notes bulk for a runner, and asks for lanes if it is enough.
     pub(crate) fn note_load<S: Sink>(&mut self, runner: RunnerIx, bytes: usize, cx: &mut Cx<'_, S>) {
-        if !self.can_use_lanes(runner) {
+        let peer = &mut self.list[runner];
+        if !peer.runner.can.has(Ability::Lanes) {
             return;
         }
-        let peer = &mut self.list[runner];
         let lanes = peer.active().lanes.get_or_insert_default();
         if lanes.since.is_none_or(|since| cx.now.saturating_duration_since(since) >= WINDOW) {
             (lanes.since, lanes.carried) = (Some(cx.now), 0);
@@ -87,10 +83,8 @@ impl Peers {
             lanes.asked = Some(cx.now);
             return self.ask_for_lanes(runner, |state| matches!(state, LaneState::Up(_)), cx);
         }
-        for index in std::mem::take(&mut lanes.states).iter().filter_map(|state| state.index()) {
-            self.by_tunnel.remove(&index);
-            cx.sink.order(index.lane(), Order(Errand::Close(index)));
-        }
+        let idle = std::mem::take(&mut lanes.states);
+        self.close_lanes(idle.into_iter().filter_map(LaneState::index), cx.sink);
     }
 
     fn ask_for_lanes<S: Sink>(&mut self, runner: RunnerIx, which: impl Fn(LaneState) -> bool, cx: &mut Cx<'_, S>) {
@@ -277,9 +271,9 @@ impl Peers {
         }
     }
 
-    /// Closes the lanes of a runner.
-    pub(super) fn close_lanes<S: Sink>(&mut self, lanes: &Lanes, sink: &mut S) {
-        for index in lanes.indices() {
+    /// Closes lanes of a runner, by their tunnels.
+    pub(super) fn close_lanes<S: Sink>(&mut self, tunnels: impl Iterator<Item = TunnelIx>, sink: &mut S) {
+        for index in tunnels {
             self.by_tunnel.remove(&index);
             sink.order(index.lane(), Order(Errand::Close(index)));
         }

@@ -36,7 +36,7 @@ impl Peers {
                 Some(peer) if peer.runner.public_key == runner.public_key => peer,
                 known => {
                     let lanes = known.as_ref().and_then(Peer::lanes);
-                    lanes.into_iter().for_each(|lanes| self.close_lanes(lanes, cx.sink));
+                    lanes.into_iter().for_each(|lanes| self.close_lanes(lanes.indices(), cx.sink));
                     count_staged(known, cx.drops);
                     Peer::new(Arc::clone(runner), cx.now)
                 }
@@ -60,7 +60,7 @@ impl Peers {
             if let Some(tunnel) = &peer.tunnel {
                 self.departed.sessions.note(tunnel.index(), cx.now);
             }
-            peer.lanes().into_iter().for_each(|lanes| self.close_lanes(lanes, cx.sink));
+            peer.lanes().into_iter().for_each(|lanes| self.close_lanes(lanes.indices(), cx.sink));
             count_staged(Some(peer), cx.drops);
         }
 

@@ -281,7 +281,7 @@ impl Peers {
         }
         if let Some((index, lanes)) = self.list[runner].rest(cx.now) {
             self.by_tunnel.remove(&index);
-            lanes.iter().for_each(|lanes| self.close_lanes(lanes, cx.sink));
+            lanes.iter().for_each(|lanes| self.close_lanes(lanes.indices(), cx.sink));
         }
         self.schedule(runner);
         self.wake_for_probes(runner, cx.now);
