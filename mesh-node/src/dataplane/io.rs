@@ -20,12 +20,10 @@ use super::{
     event::DataEvent,
     gso::Gso,
     pings::{Pings, Pong},
+    reception::Reception,
     report::{LaneReport, Traffic},
     streams::Streams,
 };
-
-/// After this many failures of the socket in a row it is considered broken.
-pub(super) const FAILURES: u32 = 1000;
 
 /// The descriptors and their state.
 #[derive(Debug)]
@@ -45,8 +43,7 @@ pub(super) struct Io {
     pub(super) pings: Pings,
     /// The connections with relays.
     pub(super) streams: Streams,
-    /// The socket's count of messages that it had no room for, at the last look.
-    overflow: u32,
+    reception: Reception,
     /// What other lanes have to do, and the moves that have ended.
     pub(super) orders: Vec<(LaneIx, Order)>,
     pub(super) moved: Vec<(Port, bool)>,
@@ -74,7 +71,7 @@ impl Io {
             scratch: vec![0; TUN_BUFFER].into(),
             relays,
             streams: Streams::default(),
-            overflow: 0,
+            reception: Reception::default(),
             orders: Vec::new(),
             moved: Vec::new(),
         }
@@ -150,17 +147,9 @@ impl Io {
         }
     }
 
-    /// Receives into `inbox`, and counts lost messages.
+    /// Receives into `inbox`: see [`Reception::receive`].
     pub(super) fn receive(&mut self, inbox: &mut Inbox) -> io::Result<()> {
-        let result = self.udp.receive(inbox);
-        let lost = inbox.overflow().wrapping_sub(self.overflow);
-        self.overflow = inbox.overflow();
-        self.counters.add(Counter::UdpReceiveFull, lost.into());
-        match &result {
-            Ok(()) => inbox.messages().for_each(|message| self.traffic.udp_receives.add(message.datagrams.len())),
-            Err(_) => self.counters.add(Counter::UdpReceiveFailed, 1),
-        }
-        result
+        self.reception.receive(&self.udp, inbox, &mut self.counters, &mut self.traffic)
     }
 
     fn count_write(&mut self, error: &io::Error, to: Port) {

@@ -8,6 +8,7 @@ mod io;
 pub(crate) mod lab;
 mod lanes;
 mod pings;
+mod reception;
 mod relay;
 mod report;
 mod resolver;

@@ -21,9 +21,10 @@ use tokio::sync::oneshot;
 use super::{
     counters::{Counter, Counters},
     event::DataEvent,
-    io::{FAILURES, Io, Reading},
+    io::{Io, Reading},
     lanes::{Buffer, Lanes, Read, buffer},
     pings::Pong,
+    reception::is_sound,
     relay,
     report::{Report, Traffic},
     resolver::Resolver,
@@ -72,7 +73,6 @@ pub(super) struct Worker {
     pub(super) packet: Buffer,
     pub(super) lanes: Lanes,
     shares: Shares,
-    failures: u32,
     /// Whether lanes may have more to say than they were asked for in the last turn.
     pub(super) unheard: bool,
     /// The latest addresses at relays.
@@ -105,7 +105,6 @@ impl Worker {
             packet: buffer(),
             lanes,
             shares: Shares::default(),
-            failures: 0,
             unheard: false,
             relayed: BTreeMap::new(),
             inflows: BTreeMap::new(),
@@ -195,20 +194,13 @@ impl Worker {
 
     fn receive(&mut self) -> io::Result<()> {
         for _ in 0..RECEIVES {
-            match self.io.receive(&mut self.inbox) {
-                Ok(()) => self.failures = 0,
-                Err(error) => {
-                    self.failures += 1;
-                    return if self.failures < FAILURES { Ok(()) } else { Err(error) };
-                }
-            }
+            self.io.receive(&mut self.inbox)?;
             let now = Instant::now();
             for message in self.inbox.messages() {
-                if message.truncated {
-                    self.io.counters.add(Counter::UdpTruncated, 1);
-                } else if message.datagrams.is_empty() {
-                    self.io.counters.add(Counter::UdpEmpty, 1);
-                } else if !self.io.relays.is_empty()
+                if !is_sound(&message, &mut self.io.counters) {
+                    continue;
+                }
+                if !self.io.relays.is_empty()
                     && let Some(relay) = self.io.relays.at(message.from)
                 {
                     let received = (&*message.datagrams, message.stride);

@@ -22,7 +22,7 @@ use crate::{
     dataplane::{
         counters::{Counter, Counters},
         gso::Gso,
-        io::FAILURES,
+        reception::{Reception, is_sound},
         report::{LaneReport, Traffic},
     },
     sys::epoll::Poll,
@@ -44,8 +44,6 @@ pub(super) struct Thread {
     jobs: Receiver<Job>,
     wake: Arc<EventFd>,
     report: Arc<Mutex<LaneReport>>,
-    /// Failures of the socket in a row.
-    failures: u32,
 }
 
 /// The socket, and what has to be told.
@@ -63,8 +61,7 @@ struct LaneIo {
     spare: Vec<Buffer>,
     /// Whether the data plane's thread has something new.
     told: bool,
-    /// The socket's count of messages that it had no room for, at the last look.
-    overflow: u32,
+    reception: Reception,
 }
 
 impl Thread {
@@ -91,18 +88,10 @@ impl Thread {
             home,
             spare: vec![],
             told: false,
-            overflow: 0,
+            reception: Reception::default(),
         };
-        let mut thread = Self {
-            lane: Lane::new(lane, key),
-            io,
-            poll,
-            inbox: Inbox::new(UDP_BUFFER),
-            jobs,
-            wake,
-            report,
-            failures: 0,
-        };
+        let mut thread =
+            Self { lane: Lane::new(lane, key), io, poll, inbox: Inbox::new(UDP_BUFFER), jobs, wake, report };
         thread.set_gro(Switches::default());
         Ok(thread)
     }
@@ -156,20 +145,13 @@ impl Thread {
 
     fn receive(&mut self) -> io::Result<()> {
         for _ in 0..RECEIVES {
-            match self.io.receive(&mut self.inbox) {
-                Ok(()) => self.failures = 0,
-                Err(error) => {
-                    self.failures += 1;
-                    return if self.failures < FAILURES { Ok(()) } else { Err(error) };
-                }
-            }
+            self.io.receive(&mut self.inbox)?;
             let now = Instant::now();
             for message in self.inbox.messages() {
-                let Message { from, local, datagrams, stride, truncated } = message;
-                if truncated || datagrams.is_empty() {
-                    self.io.counters.add(if truncated { Counter::UdpTruncated } else { Counter::UdpEmpty }, 1);
+                if !is_sound(&message, &mut self.io.counters) {
                     continue;
                 }
+                let Message { from, local, datagrams, stride, .. } = message;
                 let received = Datagrams { from: from.into(), local, bytes: datagrams, stride, skip: 0 };
                 self.lane.handle_udp(&received, now, &mut self.io);
             }
@@ -229,15 +211,7 @@ impl Thread {
 
 impl LaneIo {
     fn receive(&mut self, inbox: &mut Inbox) -> io::Result<()> {
-        let result = self.udp.receive(inbox);
-        let lost = inbox.overflow().wrapping_sub(self.overflow);
-        self.overflow = inbox.overflow();
-        self.counters.add(Counter::UdpReceiveFull, lost.into());
-        match &result {
-            Ok(()) => inbox.messages().for_each(|message| self.traffic.udp_receives.add(message.datagrams.len())),
-            Err(_) => self.counters.add(Counter::UdpReceiveFailed, 1),
-        }
-        result
+        self.reception.receive(&self.udp, inbox, &mut self.counters, &mut self.traffic)
     }
 
     fn keep(&mut self, buffer: Buffer) {
